@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures and the `needs` marker; what they are made of is in `tests.lib`.
 
+@pytest.mark.cve("CVE-2019-5736")           a past failure of others; -k cve_2019_5736 finds it
 @pytest.mark.needs("overlay", "subids")     skips with the reason where the host cannot, fails in CI
 testbox                                     the compiled static test program
 rootfs(files={...})                         makes a root file system of it
@@ -30,6 +31,13 @@ from tests.lib.command_line import CommandLine
 # Examples are not kept: the checkout may belong to somebody else, and every run starts equal.
 settings.register_profile("rootless", database=None, deadline=None)
 settings.load_profile("rootless")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Let -k find a test by every id it is about, not only by the one in its name."""
+    for mark in item.iter_markers("cve"):
+        names = (name.lower().replace("-", "_").replace(" ", "_") for name in mark.args)
+        item.extra_keyword_matches.update(names)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -105,7 +105,7 @@ def compose(
             mount_step(entry, reasons or {}, bundle=bundle, deep=deep, id_map=id_map, linux=linux)
         )
     steps += _device_steps(config)
-    label = _label(process)
+    label = label_of(process)
     steps += _kernel_steps(config, label)
     if paths := linux.get("readonlyPaths"):
         steps.append(rootfs.ReadOnly(paths, "kernel settings"))
@@ -208,7 +208,7 @@ def _kernel_steps(config: dict[str, Any], label: Label | None) -> list[Step]:
     return steps
 
 
-def _label(process: dict[str, Any]) -> Label | None:
+def label_of(process: dict[str, Any]) -> Label | None:
     """The label of a security module for the command; "unconfined" is what it has anyway."""
     profile, label = process.get("apparmorProfile"), process.get("selinuxLabel")
     if not label and profile in (None, "", "unconfined"):

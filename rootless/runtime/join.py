@@ -93,11 +93,14 @@ def recipe(
         False,
     )
     who = compose.identity(spelled, id_map, None)
-    steps: list[Step] = [EnterRoot(), LeaveRoot()]
+    label = compose.label_of(spelled)
+    steps: list[Step] = [EnterRoot(), *(label.steps()[:1] if label else ()), LeaveRoot()]
     steps += compose.process_steps(spelled, config.get("linux") or {}, exec_=True)
     made = Recipe(id_map, 0, steps, who, command)
     made.entered = [(pidfd, kinds)] if kinds else ()
     made.joins_user_namespace = joins_user
+    if label is not None:
+        made.final_steps = [label.steps()[1]]
     made.umask = spelled.get("user", {}).get("umask", 0o022)
     confine.apply(made, spelled, config)
     if stored.get("cgroup") and os.path.isdir(stored["cgroup"]):

@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from rootless.images import records
@@ -99,6 +99,51 @@ def case_fuse(bench: Bench) -> Row:
     return Row("the same with fuse-overlayfs", "ms", scaled(figures, 1e3), {"podman": 0.6})
 
 
+def case_bundle(bench: Bench) -> Row:
+    """The runtime alone: `run` of a bundle."""
+    return Row("rootless-oci run", "ms", scaled(runtimes(bench, peers.Runtime.running), 1e3),
+               {"crun": 2.0})  # fmt: skip
+
+
+def case_steps(bench: Bench) -> Row:
+    """The runtime as engines call it."""
+    figures = runtimes(bench, peers.Runtime.step_by_step)
+    return Row("rootless-oci create, start, delete", "ms", scaled(figures, 1e3), {"crun": 3.0})
+
+
+def runtimes(
+    bench: Bench, contender: Callable[[peers.Runtime], measure.Contender]
+) -> dict[str, float]:
+    """The medians of ours and crun, each with a bundle of its own."""
+    layout = bench.images / "small"
+    made = [peers.Runtime(name, layout, bench.stores / f"bundle-{name}") for name in (OURS, "crun")]
+    return measure.medians([contender(each) for each in made], bench.rounds)
+
+
+def case_exec(bench: Bench) -> Row:
+    """One more process in a container that runs."""
+    layout = bench.images / "small"
+    with contextlib.ExitStack() as stack:
+        contenders = []
+        for name in (OURS, "crun"):
+            runtime = peers.Runtime(name, layout, bench.stores / f"exec-{name}")
+            contenders.append(runtime.entering())
+            stack.callback(runtime.end)
+        figures = measure.medians(contenders, bench.rounds)
+    return Row("rootless-oci exec", "ms", scaled(figures, 1e3), limit=25.0)
+
+
+def case_seccomp(bench: Bench) -> Row:
+    """What the default filter adds to a start, once it has been compiled and kept."""
+    engine = peers.Rootless(bench.stores / "seccomp", "overlay")
+    engine.pull(bench.small)
+    bare = engine.running(bench.small, "--security-opt=seccomp=unconfined")
+    contenders = [engine.running(bench.small), replace(bare, name="unconfined")]
+    figures = measure.medians(contenders, 2 * bench.rounds)
+    share = figures[OURS] - figures["unconfined"]
+    return Row("the filter's share of run", "ms", {OURS: share * 1e3}, limit=1.0)
+
+
 def case_pull(bench: Bench) -> Row:
     """A pull of 200 MB in 10,000 files from a registry on this machine."""
     with contextlib.ExitStack() as stack:
@@ -164,6 +209,10 @@ def case_images(bench: Bench) -> Row:
 CASES: dict[str, tuple[Callable[[Bench], Row], tuple[str, ...]]] = {
     "run": (case_run, ("overlay", "podman", "crun")),
     "fuse": (case_fuse, ("fuse", "podman")),
+    "bundle": (case_bundle, ("crun",)),
+    "steps": (case_steps, ("crun",)),
+    "exec": (case_exec, ("crun",)),
+    "seccomp": (case_seccomp, ("overlay", "libseccomp")),
     "pull": (case_pull, ("podman",)),
     "memory": (case_memory, ("podman",)),
     "again": (case_again, ("podman",)),

@@ -12,7 +12,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
-from rootless.runtime import idmap, userns
+from rootless.runtime import default_spec, idmap, userns
 from tests.bench.measure import Contender
 from tests.lib.abilities import find_program
 
@@ -99,9 +99,9 @@ class Rootless(Engine):
         self.environ["ROOTLESS_ROOT"] = str(self.directory / f"store{self.stores}")
         self.environ["ROOTLESS_RUN"] = str(run)
 
-    def running(self, image: str) -> Contender:
-        """With the union driver named, as podman's configuration names its own."""
-        options = ["run", "--rm", "--network=none", f"--storage-driver={self.driver}"]
+    def running(self, image: str, *more: str) -> Contender:
+        """With the union driver named, as podman's configuration names its own; `more` options."""
+        options = ["run", "--rm", "--network=none", f"--storage-driver={self.driver}", *more]
         return Contender(self.name, [*self.command, *options, image, "true"], self.environ)
 
 
@@ -166,16 +166,56 @@ def unpacked(layout: Path, directory: Path) -> Path:
 
 def crun(layout: Path, directory: Path) -> Contender:
     """`crun run` of a bundle that is ready: what a runtime alone takes."""
-    shutil.rmtree(directory, ignore_errors=True)
-    unpacked(layout, directory / "rootfs")
-    program = str(find_program("crun"))
-    subprocess.run([program, "spec", "--rootless"], cwd=directory, check=True)
-    config = json.loads((directory / "config.json").read_text())
-    config["process"].update(terminal=False, args=["/bin/true"])
-    (directory / "config.json").write_text(json.dumps(config))
-    command = [program, "--root", f"{directory}/run", "--cgroup-manager=disabled",
-               "run", "--bundle", str(directory), "bench"]  # fmt: skip
-    return Contender("crun", command)
+    return Runtime("crun", layout, directory).running()
+
+
+class Runtime:
+    """An OCI runtime, crun or ours, and a bundle that is ready: the same one for everybody."""
+
+    def __init__(self, name: str, layout: Path, directory: Path) -> None:
+        self.name = name
+        self.directory = directory
+        shutil.rmtree(directory, ignore_errors=True)
+        unpacked(layout, directory / "rootfs")
+        config = default_spec.default(rootless=True)
+        config["ociVersion"] = "1.0.2"  # Debian's crun knows no later one
+        config["process"].update(terminal=False, args=["/bin/true"])
+        self.config = config
+        self._write()
+        program = str(find_program("crun"))
+        if name == "rootless":
+            program = str(Path(sys.executable).with_name("rootless-oci"))
+        self.command = [program, "--root", f"{directory}/run", "--cgroup-manager=disabled"]
+
+    def _write(self) -> None:
+        (self.directory / "config.json").write_text(json.dumps(self.config))
+
+    def running(self) -> Contender:
+        """`run`: the whole life of a container."""
+        words = ["run", "--bundle", str(self.directory), "bench"]
+        return Contender(self.name, [*self.command, *words])
+
+    def step_by_step(self) -> Contender:
+        """`create`, `start` and `delete`, one after the other, as an engine calls them."""
+        words = " ".join(self.command)
+        script = (
+            f"{words} create --bundle {self.directory} bench && {words} start bench &&"
+            f" {words} delete --force bench"
+        )
+        return Contender(self.name, ["sh", "-c", script])
+
+    def entering(self) -> Contender:
+        """`exec` in a container that runs; `end` has to be called."""
+        self.config["process"]["args"] = ["/bin/busybox", "sleep", "1000"]
+        self._write()
+        null = subprocess.DEVNULL
+        words = ["run", "--detach", "--bundle", str(self.directory), "bench"]
+        subprocess.run([*self.command, *words], check=True, stdin=null, stdout=null, stderr=null)
+        return Contender(self.name, [*self.command, "exec", "bench", "/bin/true"])
+
+    def end(self) -> None:
+        """Delete the container that `entering` made."""
+        subprocess.run([*self.command, "delete", "--force", "bench"], check=True)
 
 
 def bubblewrap(layout: Path, directory: Path) -> Contender:

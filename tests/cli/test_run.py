@@ -655,7 +655,11 @@ def sentence(done: Result, code: int = 125) -> str:
     ("script", "lack"),
     [
         ("", "no entry in /etc/subuid"),
-        ("umount /etc/subuid; mount --bind /dev/null /etc/subgid", "no entry in /etc/subgid"),
+        pytest.param(
+            "umount /etc/subuid; mount --bind /dev/null /etc/subgid",
+            "no entry in /etc/subgid",
+            marks=pytest.mark.needs("subids"),
+        ),
         ('mount --bind /dev/null "$(command -v newuidmap)"', "newuidmap is not installed"),
         ('mount --bind /dev/null "$(command -v newgidmap)"', "newgidmap is not installed"),
     ],

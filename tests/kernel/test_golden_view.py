@@ -66,9 +66,13 @@ class View:
                 for target, entry in self.mounts.items()
                 if target not in ("/", *self.optional())
             },
+            # What the host mounts may come in, where its own mounts are shared; nothing goes out.
             "propagation": {
-                word for entry in self.mounts.values() for word in entry["propagation"]
-            },
+                word.partition(":")[0]
+                for entry in self.mounts.values()
+                for word in entry["propagation"]
+            }
+            - {"master"},
         }
 
     @staticmethod

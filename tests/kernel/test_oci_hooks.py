@@ -101,8 +101,9 @@ def test_run_runs_all_of_them_too(oci: Runtime, journal: Journal) -> None:
     assert journal.names() == list(OUTSIDE)
 
 
+@pytest.mark.cve("CVE-2025-23266", "CVE-2024-0132", "CVE-2024-0133")
 def test_environment_is_the_hooks_own(oci: Runtime, journal: Journal) -> None:
-    """CVE-2025-23266: neither the image's environment nor the caller's reaches a program of the host."""
+    """Neither the image's environment nor the caller's reaches a program of the host."""
     out = oci.directory / "environ"
     script = journal.script(f"env >> {out}; pwd >> {out}.cwd; ls /proc/self/fd >> {out}.fds\n")
     hooks = {moment: [{**script, "env": ["MINE=1"]}] for moment in OUTSIDE}

@@ -314,8 +314,9 @@ def test_state_of_an_earlier_boot_is_stopped(oci: Runtime, running: str) -> None
     assert oci.wait(pid) == 137
 
 
+@pytest.mark.cve("podman 25104")
 def test_recycled_pid_is_left_alone(oci: Runtime, running: str) -> None:
-    """podman #25104: the number may be somebody else's by now."""
+    """The number may be somebody else's by now."""
     pid = oci.state(running)["pid"]
     with subprocess.Popen(["sleep", "1000"]) as stranger:
         alter(oci, pid=stranger.pid)

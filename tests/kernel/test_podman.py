@@ -170,15 +170,12 @@ def test_standard_input(podman: Podman) -> None:
         (("--ulimit", "nofile=33:44"), lambda seen: seen["limits"]["nofile"] == [33, 44]),
         (("--userns=keep-id",), lambda seen: seen["uid"] == [os.getuid()] * 3),
         (("--tmpfs", "/scratch"), lambda seen: "nodev" in options(seen, "/scratch")),
-        (("--init",), lambda seen: seen["pid"] != 1),
         (("--shm-size=1m",), lambda seen: "size=1024k" in options(seen, "/dev/shm")),
     ],
 )  # fmt: skip
 def test_flags_of_run(
     podman: Podman, flags: tuple[str, ...], check: Callable[[dict[str, Any]], bool]
 ) -> None:
-    if "--init" in flags and find_program("catatonit") is None:
-        pytest.skip("podman's --init needs catatonit")
     told = podman("run", "--rm", "--network=none", *flags, "testbox", "/bin/testbox", "probe")
     assert check(json.loads(told)), told
 
